@@ -20,7 +20,7 @@ from pages import Page, screenshot
 from toys import trained
 from videomatch import aligners, cli
 from videomatch.app import copies, copies_page
-from videomatch.app.descriptors import VIEWS, Descriptor, choose
+from videomatch.app.descriptors import Descriptor, blurred_bars, choose
 from videomatch.app.requests import load_plan
 from videomatch.app.video_library import VideoLibrary
 from videomatch.localisation import distinct
@@ -111,11 +111,25 @@ def test_parts_of_the_picture_are_found(search, world, name, view, reference):
     assert search.copies(world / name, views=False).segments == []
 
 
+@pytest.mark.parametrize("corners", [True, False])
+@pytest.mark.parametrize("name", ["cut.mp4", "mirrored.mp4", "blurred.mp4", "turned.mp4", "titled.mp4"])
+def test_a_query_in_parts_has_the_same_answer(search, world, monkeypatch, name, corners):
+    """Of hours not all corners and pictures are in memory at once."""
+    search.points = search.points if corners else None
+    whole = search.copies(world / name)
+    monkeypatch.setattr(copies, "PART", 3.0)
+    parts = search.copies(world / name)
+    assert (parts.duration, parts.frames) == (whole.duration, whole.frames)
+    assert [s[:2] for s in found(parts)] == [s[:2] for s in found(whole)] != []
+    times = [np.array([s[2:] for s in found(answer)]) for answer in (parts, whole)]
+    assert np.abs(times[0] - times[1]).max() <= 0.5, times
+
+
 def test_bars_of_a_long_query_are_sought_in_bounded_memory():
-    picture = blurred(np.random.default_rng(0).integers(0, 255, (22, 22, 3), np.uint8), 0)[:64, :64]
-    frames = np.repeat(picture[None], 4000, axis=0)
+    picture = blurred(np.random.default_rng(0).integers(0, 255, (22, 22, 3), np.uint8), 0)
+    frames = np.repeat(picture[None], 2000, axis=0)
     tracemalloc.start()
-    VIEWS["between blurred bars"](frames)
+    assert any(blurred_bars([frames]))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < frames.nbytes

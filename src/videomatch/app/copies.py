@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from videomatch import aligners
-from videomatch.app.descriptors import GREY, POINTS, QUERY_POINTS
+from videomatch.app.descriptors import GREY, POINTS, QUERY_POINTS, joined
 from videomatch.app.requests import Answer, check_top
 from videomatch.app.video_library import VideoLibrary
 from videomatch.common import digests, named
@@ -50,6 +51,8 @@ MIN_SCORES = {"hough": 0.8, "temporal_network": 0.7, "dynamic_programming": 0.7,
 CELL, RELATED, CELLS, MIN_RELATED = 1.0, 0.5, 2, 0.6
 #: norm of a frame that has features, of 1, at least
 FLAT = 0.5
+#: seconds of the query that are described, and whose corners are searched, at once
+PART = 120.0
 #: random frames of the library that the baseline is computed from, and the videos that they are from
 BASELINE_FRAMES, BASELINE_VIDEOS = 1024, 64
 #: seconds that may be missing at the border of two pieces of a query, and by which they may be shifted there
@@ -237,22 +240,24 @@ class CopySearch:
         with tempfile.TemporaryDirectory(prefix="videomatch-") as scratch:
             with answer.timed("frames"):
                 folder = Path(scratch) / WHOLE
-                whole, videos, rejected = descriptor.describe({WHOLE: file}, folder, threads, beside)
-            if whole is None or not len(videos):
+                store, videos, rejected = descriptor.describe({WHOLE: file}, folder, threads, beside, part=PART)
+            if store is None or not len(videos):
                 raise ValueError(f"{file}: {rejected['reason'][0]}")
-            answer.duration = float(videos["duration"][0] or 0.0)
-            answer.frames = len(whole[WHOLE])
-            candidates = self._search(answer, WHOLE, whole, top, same)
+            answer.duration = float(videos["duration"].sum())
+            frames, times = joined(store, videos)
+            answer.frames = len(frames)
+            candidates = self._search(answer, WHOLE, frames, times, top, same)
             if beside and not answer.is_found:
-                self._search_points(answer, Store(descriptor.passed(folder) / POINTS.name), top, same)
+                corners = Store(descriptor.passed(folder) / POINTS.name)
+                self._search_points(answer, corners, videos, top, same)
             is_grid = descriptor.options["extractor"] == GREY and self.index.dim == self.index.inputs
             if views and is_grid and self._normalisation is None and not answer.is_found:
                 self._search_uncovered(answer, candidates)
             if views and not answer.is_found:
                 with answer.timed("frames"):
-                    store = descriptor.describe_views(file, Path(scratch) / "views", threads)
-                for view in store.ids:
-                    self._search(answer, view, store, top, same)
+                    store = descriptor.describe_views(videos, Path(scratch) / "views", threads)
+                for view in dict.fromkeys(video_id.partition("/")[0] for video_id in store.ids):
+                    self._search(answer, view, *joined(store, videos, f"{view}/"), top, same)
         answer.segments.sort(key=lambda s: (s.query_start, -s.score, s.reference))
         if answer.segments:
             return answer
@@ -279,16 +284,20 @@ class CopySearch:
         ]
         return resampled(np.concatenate(pieces), query_times, durations[0]), durations[0], durations[1]
 
-    def _search(self, answer: Copies, view: str, store: Store, top: int, exclude: Collection[str]) -> list[str]:
+    def _search(
+        self, answer: Copies, view: str, rows: np.ndarray, times: np.ndarray, top: int, exclude: Collection[str]
+    ) -> list[str]:
         """Add the segments that one view of the query shares with the library; returns the videos that were aligned."""
         with answer.timed("search"):
-            candidates = self.index.search(store[view], store.times(view), top, exclude=exclude)
-            self._queries[view] = self.index.project(store[view]), intervals.filled(store.times(view))
+            candidates = self.index.search(rows, times, top, exclude=exclude)
+            self._queries[view] = self.index.project(rows), intervals.filled(times)
         answer.candidates += len(candidates)
         for reference, _ in candidates:
             with answer.timed("align"):
                 found = self.align(*self._queries[view], *self.frames(reference))
             self._add(answer, view, reference, found)
+        if view != WHOLE and all(segment.view != view for segment in answer.segments):
+            del self._queries[view]  # of hours these are gigabytes
         return [reference for reference, _ in candidates]
 
     def _search_uncovered(self, answer: Copies, candidates: Sequence[str]) -> None:
@@ -302,16 +311,22 @@ class CopySearch:
                     found = self.align(parts[0], times, parts[1], reference_times, parts[2])
                 self._add(answer, view, reference, found)
 
-    def _search_points(self, answer: Copies, store: Store, top: int, exclude: Collection[str]) -> None:
-        """Add the segments in which a part of the picture, or of its mirror image, is found by its corners."""
+    def _search_points(
+        self, answer: Copies, store: Store, videos: pl.DataFrame, top: int, exclude: Collection[str]
+    ) -> None:
+        """Add the segments in which a part of the picture, or of its mirror image, is found by its corners; the store
+        has those of the parts of the query, which are ``videos``."""
         assert self.points is not None
-        rows, times = np.asarray(store[WHOLE], np.float32), store.times(WHOLE)
         for view in (PARTS, MIRRORED):
             if answer.is_found:
                 break
-            with answer.timed("search"):
-                corners = rows if view == PARTS else point_matches.mirrored(rows)
-                found = point_matches.related(self.points, corners, times, exclude)
+            found = dict[str, point_matches.RelatedFrames]()
+            for part in videos["video_id"] if len(store) else ():
+                with answer.timed("search"):
+                    rows, times = joined(store, videos.filter(pl.col("video_id") == part))
+                    corners = point_matches.mirrored(rows) if view == MIRRORED else rows.astype(np.float32)
+                    for video, pairs in point_matches.related(self.points, corners, times, exclude).items():
+                        found[video] = found[video] + pairs if video in found else pairs
             best = sorted(found, key=lambda video: (-found[video].similarity.sum(), video))[:top]
             answer.candidates += len(best)
             for reference in best:

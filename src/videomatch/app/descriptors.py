@@ -3,7 +3,8 @@
 A descriptor is stored with its library; files are described by the stages themselves on a corpus of these files.
 """
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -50,31 +51,71 @@ def extract(**options: Any) -> None:
     stage.extract(**options)
 
 
-def _between_blurred(frames: np.ndarray) -> np.ndarray:
-    """The part between blurred bars on opposite sides, as wide as in half of the frames."""
+def blurred_bars(parts: Iterable[np.ndarray]) -> tuple[int, int]:
+    """Pixels to cut above and below, and on both sides, to be rid of blurred bars on opposite sides that are as wide in
+    half of the frames ``(n, h, w, 3)`` of some parts; 0 without such bars."""
     blurred: tuple[list[int], list[int]] = [], []
-    for start in range(0, len(frames), FRAMES):
-        grey = frames[start : start + FRAMES].mean(axis=3, dtype=np.float32)
+    sides: tuple[int, ...] = ()
+    for frames in itertools.chain.from_iterable(_pieces(part) for part in parts):
+        grey = frames.mean(axis=3, dtype=np.float32)
+        sides = grey.shape[1:]
         for counts, lines in zip(blurred, (grey, grey.transpose(0, 2, 1)), strict=True):
             is_sharp = (np.abs(np.diff(lines, 2)) > BLUR_FLAT).mean(axis=2) > 1 - BLUR_SHARE
             counts += np.minimum(is_sharp.argmax(axis=1), is_sharp[:, ::-1].argmax(axis=1)).tolist()
-    cut, (_, height, width, _) = [], frames.shape
-    for counts, side in zip(blurred, (height, width), strict=True):
-        count = int(np.median(counts)) if counts else 0
-        is_pair = BAR * side <= count <= (1 - INNER) / 2 * side
-        cut.append(count + 1 if is_pair else 0)  # one more, which may show some of both
-    down, across = cut
-    return frames[:, down : height - down, across : width - across] if down or across else frames
+    cut = [0, 0]
+    for number, (counts, side) in enumerate(zip(blurred, sides, strict=False)):
+        count = int(np.median(counts))
+        if BAR * side <= count <= (1 - INNER) / 2 * side:
+            cut[number] = count + 1  # one more, which may show some of both
+    return cut[0], cut[1]
 
 
-#: parts of the picture that may be a copy: frames ``(n, h, w, 3)`` -> the part; one that is the whole is left out
-VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "between blurred bars": _between_blurred,
-    "mirrored": lambda f: f[:, :, ::-1],
-    "turned left": lambda f: np.rot90(f, 1, (1, 2)),
-    "turned right": lambda f: np.rot90(f, 3, (1, 2)),
-    "upside down": lambda f: f[:, ::-1, ::-1],
+def _pieces(frames: np.ndarray) -> Iterator[np.ndarray]:
+    return (frames[start : start + FRAMES] for start in range(0, len(frames), FRAMES))
+
+
+def _between(frames: np.ndarray, bars: tuple[int, int]) -> np.ndarray:
+    """The part between bars."""
+    (down, across), (_, height, width, _) = bars, frames.shape
+    return frames[:, down : height - down, across : width - across]
+
+
+BETWEEN = "between blurred bars"
+#: parts of the picture that may be a copy: frames ``(n, h, w, 3)``, and blurred bars to be cut off -> the part
+VIEWS: dict[str, Callable[[np.ndarray, tuple[int, int]], np.ndarray]] = {
+    BETWEEN: _between,
+    "mirrored": lambda f, _: f[:, :, ::-1],
+    "turned left": lambda f, _: np.rot90(f, 1, (1, 2)),
+    "turned right": lambda f, _: np.rot90(f, 3, (1, 2)),
+    "upside down": lambda f, _: f[:, ::-1, ::-1],
 }
+
+
+def in_parts(videos: pl.DataFrame, seconds: float) -> pl.DataFrame:
+    """The rows of ``videos`` (:mod:`videomatch.data.tables`) with parts of ``seconds``, of which the last one has the
+    rest, too, in place of each that lasts twice as long or longer; their ids are in the order of their times."""
+    rows = list[dict[str, Any]]()
+    for row in videos.iter_rows(named=True):
+        count = int((row["duration"] or 0.0) // seconds)
+        if count < 2:
+            rows.append(row)
+            continue
+        edges = [*(seconds * np.arange(count)).tolist(), row["duration"]]
+        for number, (start, end) in enumerate(itertools.pairwise(edges)):
+            part = {"video_id": f"{row['video_id']}/{number:06d}", "start": start, "end": end, "duration": end - start}
+            rows.append({**row, **part})
+    return pl.DataFrame(rows, schema=videos.schema)
+
+
+def joined(store: Store, videos: pl.DataFrame, prefix: str = "") -> tuple[np.ndarray, np.ndarray]:
+    """The rows of a file, whose parts are ``videos`` and have ids that begin with ``prefix`` in the store, and their
+    times, s, in the whole file."""
+    ids = [prefix + video_id for video_id in videos["video_id"]]
+    times = [
+        np.minimum(store.times(i) + (start or 0.0), np.inf if end is None else end)
+        for i, start, end in zip(ids, videos["start"], videos["end"], strict=True)
+    ]
+    return store.gather(ids)[0], np.concatenate(times)
 
 
 @dataclass(frozen=True)
@@ -116,12 +157,15 @@ class Descriptor:
         threads: int,
         beside: Mapping[str, dict[str, Any]] | None = None,
         backbones: Mapping[str, str] | None = None,
+        part: float | None = None,
     ) -> tuple[Store | None, pl.DataFrame, pl.DataFrame]:
         """The kept frames of some files (video id -> file), None without a video, and the tables ``videos`` and
         ``rejected``. ``folder`` is for results of the stages. Experts ``beside`` the descriptor (name -> options, with
-        ``backbones``) read the files in the same pass; their stores are in :meth:`passed` of the folder."""
+        ``backbones``) read the files in the same pass; their stores are in :meth:`passed` of the folder. Files of more
+        than ``part`` s are described in parts (:func:`in_parts`), so that the memory does not grow with them."""
         rows = tables.videos({"video_id": video_id, "path": str(path)} for video_id, path in files.items())
         videos, rejected = probed(rows, 1, threads)
+        videos = videos if part is None else in_parts(videos, part)
         corpora.write_videos(videos, folder / "corpus", 1)
         if not len(videos):
             return None, videos, rejected
@@ -139,28 +183,29 @@ class Descriptor:
         """Where :meth:`describe` left the stores of the experts beside it."""
         return folder / (ROWS if self.source is None else SOURCE)
 
-    def describe_views(self, file: Path, folder: Path, threads: int) -> Store:
-        """The frames of :data:`VIEWS` of a file; ids are the names of the views."""
+    def describe_views(self, videos: pl.DataFrame, folder: Path, threads: int) -> Store:
+        """The frames of :data:`VIEWS` of a file, whose parts are ``videos`` (or the one that it is); ids are
+        ``VIEW/ID``. Without blurred bars there is no view between them."""
         every = float((self.source or self.options).get("every", EVERY))
         frames = self.source or {"extractor": "frames", "every": every, "size": VIEW_SIZE}
-        corpora.write_videos(tables.videos([{"video_id": "file", "path": str(file)}]), folder / "corpus", 1)
+        corpora.write_videos(videos, folder / "corpus", 1)
         rejected = self._extract(folder, SOURCE, frames, [], threads)
         if len(rejected):
-            raise ValueError(f"{file}: {rejected['reason'][0]}")
+            raise ValueError(f"{rejected['path'][0]}: {rejected['reason'][0]}")
         store = Store(folder / SOURCE / SOURCE)
-        whole, times = store["file"], store.times("file")
-        cut, names = folder / "cut" / SOURCE, list[str]()
+        bars = blurred_bars(store[video_id] for video_id in store.ids)
+        views = {name: view for name, view in VIEWS.items() if name != BETWEEN or any(bars)}
+        cut, ids = folder / "cut" / SOURCE, list[str]()
         with StoreWriter(cut, shape=store.shape, dtype="uint8", times=True) as writer:
-            for name, view in VIEWS.items():
-                parts = view(whole)
-                if parts is whole:
-                    continue
-                resized = np.empty_like(whole)
-                for number, part in enumerate(map(np.ascontiguousarray, parts)):
-                    resized[number] = cv2.resize(part, whole.shape[2:0:-1], interpolation=cv2.INTER_AREA)
-                writer.add(name, resized, times=times)
-                names.append(name)
-        corpora.write_videos(tables.videos({"video_id": name} for name in names), folder / "corpus", 1)
+            for video_id in store.ids:
+                whole = store[video_id]
+                for name, view in views.items():
+                    resized = np.empty_like(whole)
+                    for number, part in enumerate(map(np.ascontiguousarray, view(whole, bars))):
+                        resized[number] = cv2.resize(part, whole.shape[2:0:-1], interpolation=cv2.INTER_AREA)
+                    ids.append(f"{name}/{video_id}")
+                    writer.add(ids[-1], resized, times=store.times(video_id))
+        corpora.write_videos(tables.videos({"video_id": video_id} for video_id in ids), folder / "corpus", 1)
         self._extract(folder, ROWS, {**self.options, "source": SOURCE}, [cut.parent], threads)
         return self._key_frames(folder)
 

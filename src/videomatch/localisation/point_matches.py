@@ -54,6 +54,10 @@ class RelatedFrames:
     times: np.ndarray  # (pairs, 4)
     corners: np.ndarray  # (pairs,)
 
+    def __add__(self, other: RelatedFrames) -> RelatedFrames:
+        """Those of two parts of the query."""
+        return RelatedFrames(np.concatenate([self.times, other.times]), np.r_[self.corners, other.corners])
+
     @property
     def similarity(self) -> np.ndarray:
         """From 0.5 to 1."""
