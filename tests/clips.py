@@ -49,7 +49,8 @@ def write(
 ) -> Path:
     """Write picture n at ``pts[n] * time_base``; ``tone``: with a 440 Hz sound from that second on."""
     with av.open(str(path), "w", options=container_options or {}) as container:
-        stream = container.add_stream(codec, rate=30, options={"preset": "veryfast", **(options or {})})
+        # as in films.py: the same bytes in every process
+        stream = container.add_stream(codec, rate=30, options={"preset": "superfast", **(options or {})})
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1

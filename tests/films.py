@@ -36,7 +36,8 @@ def write(path: Path, *parts: tuple[int, float, float], edit: Edit | None = None
     """Write a film of parts (seed, from, to: seconds of that film), one after the other."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=RATE, options={"preset": "veryfast"})
+        # a slower preset has x264's mbtree, with which the bytes differ from process to process
+        stream = container.add_stream("libx264", rate=RATE, options={"preset": "superfast"})
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
         number = 0
