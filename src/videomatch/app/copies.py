@@ -24,7 +24,7 @@ import numpy as np
 import polars as pl
 
 from videomatch import aligners
-from videomatch.app.descriptors import GREY, POINTS, QUERY_POINTS, joined
+from videomatch.app.descriptors import GREY, QUERY_POINTS, joined
 from videomatch.app.requests import Answer, check_top
 from videomatch.app.video_library import VideoLibrary
 from videomatch.common import digests, named
@@ -236,20 +236,20 @@ class CopySearch:
         same = [i for i, row in self.files.items() if row["sha256"] == digest]
         answer.identical = same
         answer.notes += [f"this very file is in the library, as {i}, and does not count" for i in same]
-        beside = {POINTS.name: QUERY_POINTS} if views and self.points is not None else {}
         with tempfile.TemporaryDirectory(prefix="videomatch-") as scratch:
             with answer.timed("frames"):
-                folder = Path(scratch) / WHOLE
-                store, videos, rejected = descriptor.describe({WHOLE: file}, folder, threads, beside, part=PART)
+                store, videos, rejected = descriptor.describe({WHOLE: file}, Path(scratch) / WHOLE, threads, part=PART)
             if store is None or not len(videos):
                 raise ValueError(f"{file}: {rejected['reason'][0]}")
             answer.duration = float(videos["duration"].sum())
             frames, times = joined(store, videos)
             answer.frames = len(frames)
             candidates = self._search(answer, WHOLE, frames, times, top, same)
-            if beside and not answer.is_found:
-                corners = Store(descriptor.passed(folder) / POINTS.name)
-                self._search_points(answer, corners, videos, top, same)
+            if views and self.points is not None and not answer.is_found:
+                # a second pass over the file, as corners take three times as long as all that a found copy needs
+                with answer.timed("frames"):
+                    found = QUERY_POINTS.describe({WHOLE: file}, Path(scratch) / PARTS, threads, part=PART)
+                self._search_points(answer, *found[:2], top, same)
             is_grid = descriptor.options["extractor"] == GREY and self.index.dim == self.index.inputs
             if views and is_grid and self._normalisation is None and not answer.is_found:
                 self._search_uncovered(answer, candidates)
@@ -312,7 +312,7 @@ class CopySearch:
                 self._add(answer, view, reference, found)
 
     def _search_points(
-        self, answer: Copies, store: Store, videos: pl.DataFrame, top: int, exclude: Collection[str]
+        self, answer: Copies, store: Store | None, videos: pl.DataFrame, top: int, exclude: Collection[str]
     ) -> None:
         """Add the segments in which a part of the picture, or of its mirror image, is found by its corners; the store
         has those of the parts of the query, which are ``videos``."""
@@ -321,7 +321,7 @@ class CopySearch:
             if answer.is_found:
                 break
             found = dict[str, point_matches.RelatedFrames]()
-            for part in videos["video_id"] if len(store) else ():
+            for part in videos["video_id"] if store is not None else ():
                 with answer.timed("search"):
                     rows, times = joined(store, videos.filter(pl.col("video_id") == part))
                     corners = point_matches.mirrored(rows) if view == MIRRORED else rows.astype(np.float32)

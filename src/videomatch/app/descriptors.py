@@ -242,7 +242,7 @@ class Descriptor:
 
 #: corners, which a library by grey pixels has beside them; a query has more of them
 POINTS = Descriptor("points", {"extractor": "points", "counts": [60, 60, 60], "every": 1.0})
-QUERY_POINTS = {**POINTS.options, "counts": [1000, 600, 300, 100], "size": 480}
+QUERY_POINTS = replace(POINTS, options={**POINTS.options, "counts": [1000, 600, 300, 100], "size": 480})
 
 
 def grey() -> Descriptor:
