@@ -50,7 +50,9 @@ def folder() -> str:
     for name in ENGINES:
         (place / name).write_text(CLIENT.format(python=sys.executable, socket=str(listens)))
         (place / name).chmod(0o700)
-    environment, silent = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}, subprocess.DEVNULL
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment |= {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    silent = subprocess.DEVNULL
     command = [sys.executable, __file__, str(listens)]
     subprocess.Popen(command, env=environment, stdin=silent, stdout=silent, stderr=silent)
     return str(place)
