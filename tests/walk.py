@@ -58,7 +58,7 @@ class Walk:
         self.cold_metrics: dict[str, dict[str, object]] = {}
         self.experiments: list[str] = []
         self.commits: list[str] = []
-        self.repo("snakemake", "--quiet", "all")
+        self.repo("snakemake")
         self.cold_metrics[self.state()] = self.metrics(self.repo.folder)  # nothing was there before
         self.commit()
 
@@ -88,7 +88,7 @@ class Walk:
                 source = self.repo.folder / name
                 shutil.copytree(source, copy / name) if source.is_dir() else shutil.copy(source, copy / name)
             remember(self.repo.folder, copy)
-            Repo.at(copy)("snakemake", "--quiet", "all")
+            Repo.at(copy)("snakemake")
             self.cold_metrics[state] = self.metrics(copy)
         return self.cold_metrics[state]
 
@@ -98,7 +98,7 @@ class Walk:
         assert "Nothing to be done" in dry, f"after {after}: a dry run wants to work\n{dry}"
 
     def build(self, how: str) -> None:
-        self.repo(*{"snakemake": ["snakemake", "--quiet", "all"], "repro": ["dvc", "repro", "-q"]}[how])
+        self.repo(*{"snakemake": ["snakemake"], "repro": ["dvc", "repro", "-q"]}[how])
         self.judge(how)
 
     def snakemake(self) -> None:
