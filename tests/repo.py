@@ -13,6 +13,7 @@ from typing import Self
 
 import yaml
 
+import engines
 from paths import ROOT
 from videomatch.common import digests
 
@@ -98,10 +99,12 @@ class Repo:
 
     def run(self, *command: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
         """Run a command in the repository and return what it did."""
+        environment = self.environment()
+        environment["PATH"] = engines.folder() + os.pathsep + environment["PATH"]
         return subprocess.run(
             command,
             cwd=self.folder,
-            env=self.environment(),
+            env=environment,
             capture_output=True,
             text=True,
             timeout=timeout,

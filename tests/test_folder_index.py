@@ -45,15 +45,22 @@ def model(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Three films, one with subtitles, in a folder; the indexes of the user are elsewhere, and so is the process."""
-    monkeypatch.setenv("VIDEOMATCH_HOME", str(tmp_path / "home"))
-    raw = tmp_path / "my films"
-    (raw / "Holiday 2024").mkdir(parents=True)
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """Three films, one with subtitles."""
+    raw = tmp_path_factory.mktemp("three")
+    (raw / "Holiday 2024").mkdir()
     for n, name in enumerate(("Holiday 2024/beach_dog.mp4", "talk.mp4", "clip3.mp4")):
         clips.write(raw / name, range(150 * n, 150 * n + 150))
     (raw / "talk.srt").write_text(SUBTITLE.format("发射火箭"))
+    return raw
+
+
+@pytest.fixture
+def folder(three, tmp_path, monkeypatch):
+    """A copy of the films to spoil; the indexes of the user are elsewhere, and so is the process."""
+    monkeypatch.setenv("VIDEOMATCH_HOME", str(tmp_path / "home"))
+    raw = shutil.copytree(three, tmp_path / "my films")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)

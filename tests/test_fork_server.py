@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import engines
 from videomatch.common import files
 from videomatch.pipeline import fork_server
 
@@ -132,3 +133,21 @@ def test_a_fork_server_that_cannot_start_keeps_nobody_waiting(tmp_path: Path, mo
     fork_server.start("no_such_module")
     assert fork_server.delegate(["x"]) is None
     assert not list((tmp_path / ".scratch").iterdir())
+
+
+def test_an_engine_that_is_forked_for_tests_does_what_the_real_one_does(tmp_path: Path):
+    package = tmp_path / "own/videomatch"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "import os, sys\nprint(os.getcwd(), os.environ['WORD'], sys.argv[1:], sys.path)"
+    )
+    (tmp_path / "Snakefile").write_text("import atexit, videomatch\natexit.register(print, 'bye')\nexit('an end')")
+    until(lambda: list(Path(engines.folder()).glob(f"fork_server.{files.me()}")))
+    said = []
+    for place in (engines.folder(), str(Path(sys.executable).parent)):
+        environment = {**os.environ, "PYTHONPATH": str(package.parent), "WORD": "spoken"}
+        environment["PATH"] = place + os.pathsep + environment["PATH"]
+        done = subprocess.run(["snakemake", "-n"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        said.append((done.returncode, done.stdout, done.stderr))
+    assert said[0] == said[1]
+    assert "spoken" in said[0][1] and "bye" in said[0][1] and "an end" in said[0][2]

@@ -1,6 +1,7 @@
 """Rules of the package's structure: which way imports go, what public names document, what no file may hold."""
 
 import ast
+import functools
 import graphlib
 import importlib
 import re
@@ -38,6 +39,7 @@ LAYERS = [
 SYNTHETIC = {"stages/render.py", "corpora/generated.py"}
 
 
+@functools.cache
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
@@ -53,6 +55,7 @@ def name(path: Path) -> str:
     return ".".join(relative.parts[:-1] if relative.stem == "__init__" else relative.parts)
 
 
+@functools.cache
 def imported(path: Path) -> set[str]:
     """Dotted names of the package's modules that a file imports, wherever in the file the import stands."""
     known, found = {name(p) for p in modules()}, set()

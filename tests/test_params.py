@@ -51,7 +51,7 @@ def test_values_of_the_command_line_have_the_types_of_a_file():
 
 
 def test_both_engines_read_values_of_the_command_line_alike(tmp_path: Path):
-    repo = Repo(tmp_path, dvc=False)
+    repo = Repo(tmp_path, toy=False, dvc=False)
     (tmp_path / "2024").mkdir()
     for value, is_right in (('"2024"', True), ("2024", False)):
         given = ["--config", f"datasets={{mine: {{corpus: folder, raw: {value}}}}}"]
@@ -295,7 +295,7 @@ def test_one_misspelt_section_is_one_mistake():
     ],
 )
 def test_a_mistake_stops_snakemake_with_one_message_and_no_traceback(tmp_path: Path, path: str, value, message: str):
-    repo = Repo(tmp_path, dvc=False)
+    repo = Repo(tmp_path, toy=False, dvc=False)
     repo.set(path, value)
     done = repo.run("snakemake", "-n")
     assert done.returncode != 0

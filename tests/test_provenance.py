@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,17 @@ def test_a_result_is_current_until_something_it_was_made_from_changes(there: Pat
     assert provenance.why(manifest, job(files={"raw": "1"}))
     made("in", "2")
     assert provenance.why(manifest, wanted)
+
+
+def test_the_versions_in_a_manifest_are_those_of_now(there: Path, monkeypatch: pytest.MonkeyPatch):
+    Path("params.yaml").touch()  # digests are remembered in this folder
+    monkeypatch.syspath_prepend(there / "packages")
+    for version in ("7.1", "7.1", "7.2"):
+        shutil.rmtree("packages", ignore_errors=True)
+        Path(f"packages/polars-{version}.dist-info").mkdir(parents=True)
+        Path(f"packages/polars-{version}.dist-info/METADATA").write_text(f"Name: polars\nVersion: {version}\n")
+        environment = json.loads(made("out", "1").read_text())["environment"]
+        assert environment["polars"] == version and environment["numpy"] == metadata.version("numpy")
 
 
 def test_what_a_job_does_not_read_of_an_input_does_not_concern_it(there: Path):

@@ -5,9 +5,7 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -157,12 +155,3 @@ def test_every_command_does_what_it_is_for(project, monkeypatch, capsys):
         assert printed.out.strip() or words[0] in ("copies", "duplicates"), f"{words} says nothing"
         assert printed.err.strip() or words[0] not in ("find", "similar", "copies")
     assert Path("out.html").exists() and Path("dvc.yaml").exists()
-
-
-def test_serve_answers_until_it_is_interrupted(project):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, "-m", "videomatch.cli", "serve", "--port", "0"]
-    with subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert "http://127.0.0.1:" in process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(120) in (0, 130)

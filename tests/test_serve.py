@@ -21,6 +21,7 @@ import clips
 import small_project
 from pages import Browser, Page, served
 from videomatch.app import client
+from videomatch.app import server as app_server
 from videomatch.app.catalogue import Catalogue
 from videomatch.app.server import cached_jpeg, create_app
 from videomatch.data import corpus as corpora
@@ -179,7 +180,7 @@ def test_garbage_behind_a_request_is_answered_once(server, capfd, garbage):
     assert_still_answers(server, capfd)
 
 
-def test_clients_that_leave_or_fall_silent_hold_nobody_up(server, capfd):
+def test_clients_that_leave_or_fall_silent_hold_nobody_up(server, capfd, monkeypatch):
     host = "Host: localhost\r\nConnection: close\r\n"
     requests = [
         f"GET /{TOKEN}{address} HTTP/1.1\r\n{host}\r\n" for address in ("/", "/?q=film", "/thumbnail?id=clip3.mp4")
@@ -197,6 +198,7 @@ def test_clients_that_leave_or_fall_silent_hold_nobody_up(server, capfd):
     assert_still_answers(server, capfd)
     for link in silent:
         link.close()
+    monkeypatch.setattr(app_server, "SILENCE", 0.5)
     assert sent(server, b"GET /fi") == sent(server, b"") == b"", "the server ends them"
     assert_still_answers(server, capfd)
 

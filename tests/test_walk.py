@@ -22,4 +22,4 @@ def test_every_build_of_a_random_walk_equals_a_cold_run(tmp_path: Path):
     for step in (walk.edit_stage, walk.repro, walk.set_param, walk.kill, walk.checkout_without_dvc, walk.delete):
         step()
     walk.build("snakemake")
-    assert walk.cold_metrics
+    assert len(walk.cold_metrics) > 1

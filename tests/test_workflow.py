@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from paths import ROOT
-from repo import Repo
+from repo import Repo, remember
 from videomatch.common import digests, files
 from videomatch.pipeline import dvcfile, provenance, rules, signatures
 from videomatch.pipeline import params as parameters
@@ -188,8 +188,8 @@ def test_tables_that_are_made_again_start_the_jobs_of_those_shards_alone_that_di
     assert repo.is_quiet()
 
 
-def test_of_many_shards_several_are_made_by_one_job_and_each_as_if_it_were_alone(tmp_path: Path):
-    repo = Repo(tmp_path, dvc=False)
+def test_of_many_shards_several_are_made_by_one_job_and_each_as_if_it_were_alone(repo: Repo):
+    shutil.rmtree(repo.folder / "results")
     rules_file, stage = (repo.folder / "src/videomatch" / name for name in ("pipeline/rules.py", "stages/render.py"))
     text, whole = rules_file.read_text(), stage.read_text()
     rules_file.write_text(text.replace("\nJOBS = 128\n", "\nJOBS = 3\n", 1))
@@ -216,17 +216,14 @@ def test_of_many_shards_several_are_made_by_one_job_and_each_as_if_it_were_alone
     )
 
 
-@pytest.mark.parametrize("spoiled", ["file", "manifest", "content"])
-def test_a_deleted_or_damaged_result_is_made_again(repo: Repo, spoiled: str):
-    folder = repo.folder / "results/demo/features/videos/clip/1"
-    before = repo.metrics()
-    if spoiled == "content":
-        (folder / "clip/value.json").write_text("0.5")
-    else:
-        (folder / ("manifest.json" if spoiled == "manifest" else "clip/value.json")).unlink()
-    made = repo.made()
+def test_a_deleted_or_damaged_result_is_made_again(repo: Repo):
+    features, before = repo.folder / "results/demo/features/videos", repo.metrics()
+    (features / "clip/0/clip/value.json").write_text("0.5")
+    (features / "clip/1/clip/value.json").unlink()
+    (features / "scene/1/manifest.json").unlink()
     # where the files are whole, their manifest comes back from memory and nothing is computed
-    assert made == (set() if spoiled == "manifest" else {"features/videos/clip/1"})
+    assert repo.made() == {"features/videos/clip/0", "features/videos/clip/1"}
+    assert (features / "scene/1/manifest.json").exists()
     assert repo.metrics() == before
     assert repo.is_quiet()
 
@@ -279,10 +276,11 @@ def test_an_interrupted_run_says_so_in_one_line_and_goes_on(repo: Repo, sign: st
     assert repo.made() == set(), "the results were there all the time"
 
 
-def test_killed_at_any_moment_it_goes_on_to_the_same_metrics(repo: Repo):
+def test_killed_at_any_moment_it_goes_on_to_the_same_metrics(repo: Repo, built: Path):
     before = repo.metrics()
     shutil.rmtree(repo.folder / "results")
     shutil.rmtree(repo.folder / ".scratch")
+    remember(built, repo.folder)
 
     def hidden() -> set[Path]:
         return {p for p in (repo.folder / "results").rglob(".*") if p.name != ".gitignore"}
@@ -324,15 +322,18 @@ def test_killed_while_a_result_took_its_place_nothing_is_left_or_lost(repo: Repo
 def test_a_checkout_after_a_kill_makes_nothing_again(repo: Repo):
     """Snakemake marks the jobs of a killed run; their results may have come from elsewhere since."""
     repo.set("systems.tiny_clip.training.epochs", 9)
-    edit(repo, "train", "EDITED = 0", "import time; time.sleep(8)\nEDITED = 0")
+    waits = "import time, pathlib; pathlib.Path('reached').touch(); time.sleep(60)\nEDITED = 0"
+    edit(repo, "train", "EDITED = 0", waits)
     results = repo.folder / "results"
     shutil.copytree(results, repo.folder.parent / "kept", symlinks=True)
     with subprocess.Popen(
         ["snakemake"], cwd=repo.folder, env=repo.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
-        time.sleep(9)
+        while not (repo.folder / "reached").exists() and process.poll() is None:
+            time.sleep(0.05)
         process.kill()
-    edit(repo, "train", "import time; time.sleep(8)\nEDITED = 0", "EDITED = 0")
+    assert (repo.folder / "reached").exists()
+    edit(repo, "train", waits, "EDITED = 0")
     repo("git", "checkout", "-q", "params.yaml")
     shutil.rmtree(results)
     shutil.move(repo.folder.parent / "kept", results)
@@ -378,7 +379,7 @@ def test_both_engines_leave_each_others_work_alone(versioned: Repo):
     assert versioned.is_quiet()
     assert "up to date" in versioned("dvc", "status")
     lock = (versioned.folder / "dvc.lock").read_text()
-    versioned.set("seed", 3)
+    versioned.set("systems.title.embeddings.dim", 12)
     versioned("dvc", "repro", "-q")
     assert versioned.is_quiet()
     assert (versioned.folder / "dvc.lock").read_text() != lock
@@ -403,7 +404,7 @@ def test_experiments_in_the_workspace_and_queued_are_compared_by_exp_show(versio
     base = repo.metrics()
     file = repo.folder / "params.yaml"
     comments, params = re.findall("#.*", file.read_text()), yaml.safe_load(file.read_text())
-    repo("dvc", "exp", "run", "-q", "-n", "here", "-S", "systems.title.embeddings.dim=12")
+    repo("dvc", "exp", "run", "-q", "-n", "here", "-S", "systems.title.embeddings.dim=12", "similarity_untrained")
     changed = repo.metrics()
     assert changed != base
     params["systems"]["title"]["embeddings"]["dim"] = 12

@@ -58,7 +58,8 @@ class Walk:
         self.cold_metrics: dict[str, dict[str, object]] = {}
         self.experiments: list[str] = []
         self.commits: list[str] = []
-        self.build("snakemake")
+        self.repo("snakemake")
+        self.cold_metrics[self.state()] = self.metrics(self.repo.folder)  # nothing was there before
         self.commit()
 
     def metrics(self, folder: Path) -> dict[str, object]:
@@ -69,12 +70,17 @@ class Walk:
         described = yaml.safe_load((folder / "dvc.yaml").read_text())["metrics"]
         return [(folder / metrics).with_name("table.csv") for metrics in described]
 
-    def cold(self) -> dict[str, object]:
-        """Metrics of a run in an empty copy with the parameters and code of now."""
+    def state(self) -> str:
+        """The digest of the parameters and code of now."""
         params = yaml.safe_load((self.repo.folder / "params.yaml").read_text())
         stages = sorted((self.repo.folder / "src/videomatch/stages").glob("*.py"))
-        key = hashlib.sha256((json.dumps(params, sort_keys=True) + "".join(s.read_text() for s in stages)).encode())
-        if key.hexdigest() not in self.cold_metrics:
+        text = json.dumps(params, sort_keys=True) + "".join(s.read_text() for s in stages)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def cold(self) -> dict[str, object]:
+        """Metrics of a run in an empty copy with the parameters and code of now."""
+        state = self.state()
+        if state not in self.cold_metrics:
             copy = self.base / "cold"
             shutil.rmtree(copy, ignore_errors=True)
             copy.mkdir()
@@ -82,9 +88,9 @@ class Walk:
                 source = self.repo.folder / name
                 shutil.copytree(source, copy / name) if source.is_dir() else shutil.copy(source, copy / name)
             remember(self.repo.folder, copy)
-            Repo.at(copy)("snakemake", "--quiet", "all")
-            self.cold_metrics[key.hexdigest()] = self.metrics(copy)
-        return self.cold_metrics[key.hexdigest()]
+            Repo.at(copy)("snakemake")
+            self.cold_metrics[state] = self.metrics(copy)
+        return self.cold_metrics[state]
 
     def judge(self, after: str) -> None:
         assert self.metrics(self.repo.folder) == self.cold(), f"after {after}: the metrics are not those of a cold run"
@@ -92,7 +98,7 @@ class Walk:
         assert "Nothing to be done" in dry, f"after {after}: a dry run wants to work\n{dry}"
 
     def build(self, how: str) -> None:
-        self.repo(*{"snakemake": ["snakemake", "--quiet", "all"], "repro": ["dvc", "repro", "-q"]}[how])
+        self.repo(*{"snakemake": ["snakemake"], "repro": ["dvc", "repro", "-q"]}[how])
         self.judge(how)
 
     def snakemake(self) -> None:

@@ -3,8 +3,7 @@ linear probes: what is true of a video, or of a part of it, and what a text name
 factor are a group (as siblings of a family): among those alone a right one is ranked by metrics like ``R@1 (family)``.
 """
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,6 @@ from videomatch.data.store import Store
 ALL = "all"
 #: scale of the columns that texts are compared in, a power of two: so scores of texts are whole numbers
 _SMALL = 2.0**-8
-#: R@k of a factor
-METRIC = re.compile(r"R@([1-9]\d*) \((\w+)\)")
 PAIR = ["query_id", "reference_id"]
 
 Factors = Sequence[str] | str
@@ -96,11 +93,6 @@ def pooled(store: Store, stretches: pl.DataFrame, parts: int) -> np.ndarray:
         weight[np.arange(parts), nearest] += weight[np.arange(parts), nearest] == 0
         found[number] = weight / weight.sum(axis=1, keepdims=True) @ rows
     return found.reshape(len(stretches), -1)
-
-
-def grouped_by(metrics: Iterable[str]) -> list[str]:
-    """The factors by which metrics group references, sorted."""
-    return sorted({match[2] for metric in metrics if (match := METRIC.fullmatch(metric))})
 
 
 def group_members(corpus: Path, factor: str, right: pl.DataFrame, references: Sequence[str]) -> pl.DataFrame:

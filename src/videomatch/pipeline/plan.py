@@ -12,7 +12,7 @@ import yaml
 
 from videomatch.common import named
 from videomatch.common.digests import dumps
-from videomatch.data import facts
+from videomatch.metrics import OF_FACTOR
 from videomatch.pipeline import signatures
 from videomatch.pipeline.provenance import MANIFEST
 from videomatch.specs import listed, systems
@@ -308,7 +308,8 @@ class Plan:
 
     def groups(self, dataset: str, split: str) -> dict[str, list[str]]:
         """The factors by which metrics of a protocol group references, as ``groups`` of a search; empty for none."""
-        factors = facts.grouped_by(self.metric_names(dataset, split))
+        named = map(OF_FACTOR.fullmatch, self.metric_names(dataset, split))
+        factors = sorted({match[2] for match in named if match})
         if factors:
             self.require_facts(dataset, f"a metric of groups ({factors[0]})")
         return {"groups": factors} if factors else {}

@@ -16,11 +16,12 @@ import json
 import os
 import platform
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from videomatch.common.digests import SCRATCH, digest, dumps, file_digest
+from videomatch.common.digests import SCRATCH, cached, digest, dumps, file_digest
 from videomatch.common.files import write_json, write_text
 from videomatch.specs import listed
 
@@ -164,15 +165,22 @@ def _changed(before: Any, after: Any, place: str = "") -> list[str]:
 
 def seal(folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Write the manifest of a finished folder and return it. Its versions are recorded, and decide nothing."""
-    from importlib import metadata  # here: it costs every job's start, and not every job comes to its end
-
     environment = {"python": platform.python_version(), "machine": platform.machine()}
-    environment |= {p: metadata.version(p) for p in ("torch", "transformers", "av", "numpy", "scipy", "polars")}
+    # remembered, as to look for them takes half as long as to start a job; a package comes and goes in these folders
+    places = [(str(place), place.stat().st_mtime_ns) for place in map(Path, sys.path) if place.is_dir()]
+    environment |= cached("versions", dumps(places), _versions)
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
     outputs = {p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": file_digest(p)} for p in files}
     record = {**wanted, "outputs": outputs, "environment": environment}
     write_json(folder / MANIFEST, record, sort_keys=True)
     return record
+
+
+def _versions() -> dict[str, str]:
+    """The versions of the packages that results depend on most."""
+    from importlib import metadata  # here: it costs every job's start
+
+    return {p: metadata.version(p) for p in ("torch", "transformers", "av", "numpy", "scipy", "polars")}
 
 
 def _memory(manifest: Path) -> Path:

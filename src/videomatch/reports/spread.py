@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import t
+from scipy.special import stdtrit  # of scipy.stats, to import it takes a second
 
 from videomatch.data import tables
 from videomatch.metrics import bootstrap
@@ -112,7 +112,8 @@ def difference(runs: Sequence[Run], base: Sequence[Run], metric: str) -> Differe
     over: list[str] = []
     for values in [[one - other for one, other in zip(*numbers, strict=True)]] if have_same_runs else numbers:
         if len(values) > 1:
-            half = float(t.ppf((1 + bootstrap.CONFIDENCE) / 2, len(values) - 1)) * _sd(values) / math.sqrt(len(values))
+            student = float(stdtrit(len(values) - 1, (1 + bootstrap.CONFIDENCE) / 2))
+            half = student * _sd(values) / math.sqrt(len(values))
             halves.append((half, half))
             over.append(_over(max(sides, key=len)))
     replicates = [[run.replicates(metric) for run in side] if is_same_for_all else [] for side in sides]

@@ -33,7 +33,7 @@ from videomatch.data.corpus import pooled_ids, train_ids
 from videomatch.data.pairs import judged_pairs
 from videomatch.data.store import expert_store
 from videomatch.localisation.maps import boxes_by_pair
-from videomatch.metrics import avs, bootstrap, correlation, matching, ranking, segments
+from videomatch.metrics import OF_FACTOR, avs, bootstrap, correlation, matching, ranking, segments
 from videomatch.metrics.segments import TIMES
 
 PAIRS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -138,7 +138,7 @@ def _evaluate_ranking(
         )
         owners = relevant.unique("query_id", maintain_order=True)["owner"]
         rows += [_rows("average precision" if n == "AP" else n, owners, v) for n, v in each.items()]
-        for metric in filter(facts.METRIC.fullmatch, metrics):
+        for metric in filter(OF_FACTOR.fullmatch, metrics):
             hits, chance[metric], owners = _in_groups(corpus, ranked, relevant, metric)
             values[metric] = float(hits.mean())
             rows.append(_rows(metric, owners, hits))
@@ -182,7 +182,7 @@ def _in_groups(
 ) -> tuple[np.ndarray, float, pl.Series]:
     """R@k of every query within the group of its relevant references, what chance reaches, and the ``owner`` of each
     query."""
-    found = facts.METRIC.fullmatch(metric)
+    found = OF_FACTOR.fullmatch(metric)
     assert found
     members = facts.group_members(corpus, found[2], relevant, ranked["reference_id"].unique().to_list())
     each = facts.ranked_in_group(relevant, members.join(ranked.select(*facts.PAIR, "score"), on=facts.PAIR))
