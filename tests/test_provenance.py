@@ -55,6 +55,16 @@ def test_a_result_is_current_until_something_it_was_made_from_changes(there: Pat
     assert provenance.why(manifest, wanted)
 
 
+def test_what_is_made_right_after_a_stale_result_was_is_newer_than_its_settings(there: Path):
+    """Such a result, of a job that was killed with its workflow a moment ago, ended the next one without a word."""
+    made("in", "1")
+    manifest = made("out", "result", provenance.request(job()))
+    assert provenance.mark(manifest, job(settings={"a": 2}))
+    assert not provenance.is_made(manifest)
+    made("out", "another", provenance.request(job(settings={"a": 2})))
+    assert provenance.is_made(manifest)
+
+
 def test_the_versions_in_a_manifest_are_those_of_now(there: Path, monkeypatch: pytest.MonkeyPatch):
     Path("params.yaml").touch()  # digests are remembered in this folder
     monkeypatch.syspath_prepend(there / "packages")

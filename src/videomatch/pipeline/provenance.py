@@ -17,6 +17,7 @@ import os
 import platform
 import re
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ from videomatch.specs import listed
 MANIFEST = "manifest.json"
 #: where jobs keep unfinished work, a folder for each, by the digest of its request
 WORK = SCRATCH / "jobs"
+#: seconds between the time of a result and that of its settings, by which Snakemake knows whether it is fresh: more
+#: than the times of any file system are rounded by
+STEP = 1
 _WILD = re.compile(r"[*?[]")
 
 
@@ -229,15 +233,17 @@ def mark(manifest: Path, job: Mapping[str, Any], look: Look = input_digest) -> s
     _unshare(manifest)
     if reason is None:
         remember(manifest, manifest)
-        _set_time(manifest, -1)
+        _set_time(manifest, -STEP)
     else:
         outdate(manifest)
     return reason
 
 
 def outdate(manifest: Path) -> None:
-    """Mark a result as stale: a job makes it, or others together with it, again."""
-    _set_time(manifest, 1)
+    """Mark a result as stale: a job makes it, or others together with it, again. Where it was made within the last
+    second, waits until that is over: what is made at once would be older than its settings, too."""
+    _set_time(manifest, STEP)
+    time.sleep(min(STEP, max(0.0, settings_file(manifest).stat().st_mtime - time.time())))
 
 
 def is_made(manifest: Path) -> bool:
