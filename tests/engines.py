@@ -50,8 +50,9 @@ def folder() -> str:
     for name in ENGINES:
         (place / name).write_text(CLIENT.format(python=sys.executable, socket=str(listens)))
         (place / name).chmod(0o700)
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment |= {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    # whoever is forked has the PYTHONPATH of its caller, and what else is on the path of any process
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH")}
+    environment["OMP_NUM_THREADS"] = "1"
     silent = subprocess.DEVNULL
     command = [sys.executable, __file__, str(listens)]
     subprocess.Popen(command, env=environment, stdin=silent, stdout=silent, stderr=silent)
@@ -61,6 +62,7 @@ def folder() -> str:
 def main(first: str, *others: str) -> int:
     """Import, listen and fork; in a fork, be the engine that is asked for."""
     if first not in ENGINES:
+        sys.path.insert(1, str(ROOT / "src"))
         from videomatch.pipeline import fork_server
 
         try:
