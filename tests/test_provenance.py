@@ -55,6 +55,20 @@ def test_a_result_is_current_until_something_it_was_made_from_changes(there: Pat
     assert provenance.why(manifest, wanted)
 
 
+def test_a_queued_experiment_remembers_in_the_project_that_it_is_a_copy_of(there: Path):
+    copy = there / ".dvc/tmp/exps/tmp1"
+    copy.mkdir(parents=True)
+    for folder in (there, copy):
+        (folder / "params.yaml").touch()
+    code = "from videomatch.common.digests import cached; print(cached('name', 'key', lambda: {!r}))"
+    said = [
+        subprocess.run([sys.executable, "-c", code.format(folder.name)], cwd=folder, capture_output=True, text=True)
+        for folder in (copy, there)
+    ]
+    assert [done.stdout.strip() for done in said] == ["tmp1", "tmp1"]
+    assert (there / digests.SCRATCH / digests.MEMORY).exists() and not (copy / digests.SCRATCH).exists()
+
+
 def test_what_is_made_right_after_a_stale_result_was_is_newer_than_its_settings(there: Path):
     """Such a result, of a job that was killed with its workflow a moment ago, ended the next one without a word."""
     made("in", "1")

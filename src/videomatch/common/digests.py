@@ -1,8 +1,10 @@
 """Digests of values, files and folders.
 
 Those of files are remembered: in a project (a folder with ``params.yaml``) below ``.scratch/``, elsewhere in the user's
-own cache. Each host has a cache of its own: inodes and clocks are a host's, and not every file system that hosts share
-has locks that SQLite can use. A cache that is a link, or that others could write to, is not used.
+own cache. A queued experiment, for which DVC makes a copy of the project below ``.dvc/``, remembers in the project: to
+read its code again would take ten seconds. Each host has a cache of its own: inodes and clocks are a host's, and not
+every file system that hosts share has locks that SQLite can use. A cache that is a link, or that others could write to,
+is not used.
 """
 
 import functools
@@ -74,7 +76,9 @@ def _database(process: int, thread: int) -> sqlite3.Connection:
     import platformdirs  # here: a client of a running server imports the standard library only
 
     if Path("params.yaml").is_file():
-        folder = SCRATCH
+        here = Path.cwd()
+        copied = (p for p in here.parents if p / ".dvc" in here.parents and (p / "params.yaml").is_file())
+        folder = next(copied, Path()) / SCRATCH
         folder.mkdir(exist_ok=True)
     else:
         folder = platformdirs.user_cache_path("videomatch")
