@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,16 @@ def test_what_is_made_right_after_a_stale_result_was_is_newer_than_its_settings(
     assert not provenance.is_made(manifest)
     made("out", "another", provenance.request(job(settings={"a": 2})))
     assert provenance.is_made(manifest)
+
+
+def test_results_of_a_file_system_whose_clock_is_ahead_are_not_waited_for(there: Path, monkeypatch):
+    """At each of thousands of results it would take a second."""
+    manifest = made("out", "result")
+    later = time.time() + 100
+    os.utime(manifest, (later, later))
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"it waited {seconds} s"))
+    provenance.mark(manifest, job(inputs={}))
+    assert not provenance.is_made(manifest)
 
 
 def test_the_versions_in_a_manifest_are_those_of_now(there: Path, monkeypatch: pytest.MonkeyPatch):

@@ -243,7 +243,9 @@ def outdate(manifest: Path) -> None:
     """Mark a result as stale: a job makes it, or others together with it, again. Where it was made within the last
     second, waits until that is over: what is made at once would be older than its settings, too."""
     _set_time(manifest, STEP)
-    time.sleep(min(STEP, max(0.0, settings_file(manifest).stat().st_mtime - time.time())))
+    left = settings_file(manifest).stat().st_mtime - time.time()
+    if 0 < left <= STEP:  # more: the clock of a file system is ahead, for which waiting at each result does nothing
+        time.sleep(left)
 
 
 def is_made(manifest: Path) -> bool:
